@@ -53,6 +53,47 @@ def ask_weights(weight, first, outs, k, arrived, places, place, gated: gl.conste
         tma.async_copy_global_to_shared(weight, [first + outs, k], arrived, places.index(place + 1), pred=wanted)
 
 
+@gluon.jit
+def fill(weight, first, outs, begin, steps, arrived, places, size: gl.constexpr, stages: gl.constexpr, width: gl.constexpr, gated: gl.constexpr):  # fmt: skip
+    """Asks for the weights of a program's first steps, `width` inputs each; `arrived` will count `size` bytes, the inputs' among them."""
+    for i in gl.static_range(stages):
+        mbarrier.init(arrived.index(i), count=1)
+    for i in gl.static_range(stages):
+        k = (begin + i) * width
+        wanted = i < steps
+        mbarrier.expect(arrived.index(i), size, pred=wanted)
+        ask_weights(weight, first, outs, k, arrived.index(i), places, i * (1 + gated), gated, wanted)
+
+
+@gluon.jit
+def of_all_parts(acc, scratch, counters, tile, part, split: gl.constexpr, layout: gl.constexpr):
+    """Sums of all programs of a tile in the order of their inputs, and whether this is the last of them: the others have nothing to write."""
+    block_n: gl.constexpr = acc.shape[0]
+    block_t: gl.constexpr = acc.shape[1]
+    row = gl.arange(0, block_n, layout=gl.SliceLayout(1, layout))
+    column = gl.arange(0, block_t, layout=gl.SliceLayout(0, layout))
+    cell = scratch + tile * (split * block_n * block_t) + row[:, None] * block_t + column[None, :]
+    gl.store(cell + part * (block_n * block_t), acc)
+    barrier()  # all threads' stores come before the count, which releases them
+    last = gl.atomic_add(counters + tile, 1, sem="acq_rel") == split - 1
+    if last:
+        acc = gl.full([block_n, block_t], 0.0, gl.float32, layout=layout)
+        for i in gl.static_range(split):
+            acc += gl.load(cell + i * (block_n * block_t), cache_modifier=".cg")
+        gl.store(counters + tile, 0)  # for the next launch
+    return acc, last
+
+
+@gluon.jit
+def with_extra(y, extra, n, outs, at, mask, kind: gl.constexpr):
+    """Plus a bias (1) or a residual (2), by `kind`."""
+    if kind == 1:
+        y += gl.load(extra + n, mask=n < outs, other=0.0).to(gl.float32)[:, None]
+    if kind == 2:
+        y += gl.load(extra + at, mask=mask, other=0.0).to(gl.float32)
+    return y
+
+
 @gluon.jit(do_not_specialize=["tokens", "stretches"])
 def on_wgmma(
     x, weight, squares, extra, out, norm, scaled, squares_out, scratch, counters, tokens, outs, ins, eps, stretches,
@@ -80,13 +121,7 @@ def on_wgmma(
     inputs = gl.allocate_shared_memory(x.dtype, [stages, block_t, block_k], x.layout)
     arrived = gl.allocate_shared_memory(gl.int64, [stages, 1], mbarrier.MBarrierLayout())
     size: gl.constexpr = (many * block_n + block_t) * block_k * 2
-    for i in gl.static_range(stages):
-        mbarrier.init(arrived.index(i), count=1)
-    for i in gl.static_range(stages):
-        k = (begin + i) * block_k
-        wanted = i < steps
-        mbarrier.expect(arrived.index(i), size, pred=wanted)
-        ask_weights(weight, first, outs, k, arrived.index(i), places, i * many, gated, wanted)
+    fill(weight, first, outs, begin, steps, arrived, places, size, stages, block_k, gated)
     if overlapped:
         wait()
     for i in gl.static_range(stages):
@@ -140,17 +175,7 @@ def on_wgmma(
 
     last = True
     if split > 1:
-        row = gl.arange(0, block_n, layout=gl.SliceLayout(1, layout))
-        column = gl.arange(0, block_t, layout=gl.SliceLayout(0, layout))
-        cell = scratch + tile * (split * block_n * block_t) + row[:, None] * block_t + column[None, :]
-        gl.store(cell + part * (block_n * block_t), acc)
-        barrier()  # all threads' stores come before the count, which releases them
-        last = gl.atomic_add(counters + tile, 1, sem="acq_rel") == split - 1
-        if last:
-            acc = gl.full([block_n, block_t], 0.0, gl.float32, layout=layout)
-            for i in gl.static_range(split):
-                acc += gl.load(cell + i * (block_n * block_t), cache_modifier=".cg")
-            gl.store(counters + tile, 0)  # for the next launch
+        acc, last = of_all_parts(acc, scratch, counters, tile, part, split, layout)
     if last:
         n = first + gl.arange(0, block_n, layout=of_rows)
         y = gl.convert_layout(acc, wide)
@@ -164,10 +189,7 @@ def on_wgmma(
             if room:
                 z = z * scale
             y = y / (1.0 + gl.exp(-y)) * z
-        if kind == 1:
-            y += gl.load(extra + n, mask=n < outs, other=0.0).to(gl.float32)[:, None]
-        if kind == 2:
-            y += gl.load(extra + at, mask=mask, other=0.0).to(gl.float32)
+        y = with_extra(y, extra, n, outs, at, mask, kind)
         few = y.to(out.dtype.element_ty)
         gl.store(out + at, few, mask=mask)
         if hands_on:

@@ -12,7 +12,15 @@ from triton.experimental import gluon
 from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.language.nvidia.hopper import mbarrier, tma, warpgroup_mma, warpgroup_mma_wait
 
-from specbatch.engine.graphs.kernels.linears.linear_wgmma import ask_weights, barrier, let_next_start, wait
+from specbatch.engine.graphs.kernels.linears.linear_wgmma import (
+    ask_weights,
+    barrier,
+    fill,
+    let_next_start,
+    of_all_parts,
+    wait,
+    with_extra,
+)
 from specbatch.engine.graphs.kernels.linears.w8a8_rounding import divided, scale_of
 
 _GROUP = gl.constexpr(128)
@@ -47,13 +55,7 @@ def on_wgmma_fp8(
     inputs = gl.allocate_shared_memory(x.dtype, [stages, block_t, width], x.layout)
     arrived = gl.allocate_shared_memory(gl.int64, [stages, 1], mbarrier.MBarrierLayout())
     size: gl.constexpr = (many * block_n + block_t) * width
-    for i in gl.static_range(stages):
-        mbarrier.init(arrived.index(i), count=1)
-    for i in gl.static_range(stages):
-        k = (begin + i) * width
-        wanted = i < steps
-        mbarrier.expect(arrived.index(i), size, pred=wanted)
-        ask_weights(weight, first, outs, k, arrived.index(i), places, i * many, gated, wanted)
+    fill(weight, first, outs, begin, steps, arrived, places, size, stages, width, gated)
 
     layout: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [warps, 1], [16, block_t, 32])
     of_products: gl.constexpr = gl.SliceLayout(0, layout)
@@ -131,17 +133,7 @@ def on_wgmma_fp8(
 
     last = True
     if split > 1:
-        row = gl.arange(0, block_n, layout=gl.SliceLayout(1, layout))
-        column = gl.arange(0, block_t, layout=of_products)
-        cell = scratch + tile * (split * block_n * block_t) + row[:, None] * block_t + column[None, :]
-        gl.store(cell + part * (block_n * block_t), acc)
-        barrier()  # all threads' stores come before the count, which releases them
-        last = gl.atomic_add(counters + tile, 1, sem="acq_rel") == split - 1
-        if last:
-            acc = gl.full([block_n, block_t], 0.0, gl.float32, layout=layout)
-            for i in gl.static_range(split):
-                acc += gl.load(cell + i * (block_n * block_t), cache_modifier=".cg")
-            gl.store(counters + tile, 0)  # for the next launch
+        acc, last = of_all_parts(acc, scratch, counters, tile, part, split, layout)
     if last:
         wide: gl.constexpr = gl.BlockedLayout([8, 1], [block_n // 8, 256 // block_n], [1, warps], [0, 1])
         n = first + gl.arange(0, block_n, layout=gl.SliceLayout(1, wide))
@@ -159,10 +151,7 @@ def on_wgmma_fp8(
                 z = z * given * gl.load(scales + (n + outs) // rows, mask=n < outs, other=0.0)[:, None]
         if gated:
             y = y / (1.0 + gl.exp(-y)) * z
-        if kind == 1:
-            y += gl.load(extra + n, mask=n < outs, other=0.0).to(gl.float32)[:, None]
-        if kind == 2:
-            y += gl.load(extra + at, mask=mask, other=0.0).to(gl.float32)
+        y = with_extra(y, extra, n, outs, at, mask, kind)
         few = y.to(out.dtype.element_ty)
         gl.store(out + at, few, mask=mask)
         if rounds:
