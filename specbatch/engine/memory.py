@@ -42,6 +42,18 @@ def release(device: torch.device) -> None:
     free_cached(device)
 
 
+def make_room_to_capture(device: torch.device) -> None:
+    """Call on the stream of a CUDA graph before it is captured.
+
+    capture_begin gives the random generator tensors of this stream. Where there is no memory for them, what it raises leaves a graph
+    whose destructor ends the process (PyTorch 2.11: "The graph should be registered to the state").
+
+    Raises:
+        torch.OutOfMemoryError: here it does no harm.
+    """
+    torch.empty(1, device=device)
+
+
 @contextmanager
 def loaded_set_aside() -> Iterator[None]:
     """Within, Python looks for garbage among new objects only: to look at all that torch and transformers hold takes 0.2 s, and a GPU waits."""

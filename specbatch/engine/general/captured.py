@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from specbatch.engine.general.cache import SlotView
+from specbatch.engine.memory import make_room_to_capture
 
 MOST = 96  # graphs of a model: what is beyond is run as it is
 _SMALL = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128)
@@ -142,8 +143,11 @@ def recorder(device: torch.device) -> Recorder:
     def record(step: Callable[[], None]) -> Callable[[], None]:
         graph, pool = torch.cuda.CUDAGraph(), graphs[0].pool() if graphs else None
         torch.cuda.synchronize(device)
-        with torch.cuda.device(device), torch.cuda.graph(graph, pool, stream, capture_error_mode="thread_local"):
-            step()
+        with torch.cuda.device(device):
+            with torch.cuda.stream(stream):
+                make_room_to_capture(device)
+            with torch.cuda.graph(graph, pool, stream, capture_error_mode="thread_local"):
+                step()
         graphs.append(graph)
         return graph.replay
 

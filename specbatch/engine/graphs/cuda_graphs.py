@@ -6,6 +6,7 @@ between them mailboxes by which the lanes order themselves, without the host.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from specbatch.engine.graphs.kernels.scratch import use_lane
 from specbatch.engine.graphs.lanes import Lane, Mailbox, kept_current
+from specbatch.engine.memory import make_room_to_capture
 from specbatch.engine.timing import Mark
 
 Step = Callable[["Capture"], None]
@@ -86,12 +88,7 @@ class _Segment:
 
 
 class _GraphCapture(Capture):
-    """Records a step as one graph a lane.
-
-    Args:
-        lane: where the step begins.
-        runner: of the graphs.
-    """
+    """Records a step, which begins on `lane`, as one graph a lane."""
 
     def __init__(self, lane: Lane, runner: CudaGraphRunner) -> None:
         super().__init__(lane)
@@ -122,6 +119,7 @@ class _GraphCapture(Capture):
         self._outside = torch.cuda.current_stream(lane.device)
         stream.wait_stream(self._outside)
         torch.cuda.set_stream(stream)
+        make_room_to_capture(lane.device)
         # Not torch.cuda.graph(): it collects garbage before each of a hundred captures. Other threads may use CUDA meanwhile.
         segment.graph.capture_begin(pool=pool, capture_error_mode="thread_local")
         self.segments.append(segment)
@@ -221,8 +219,11 @@ class CudaGraphRunner:
                 step(capture)
                 capture.end()
             except BaseException:
-                with suppress(RuntimeError):  # it is invalid by now: ended, so that the device can be used again
-                    capture.end()
+                with (
+                    warnings.catch_warnings(action="ignore"),
+                    suppress(RuntimeError),
+                ):  # it may be empty, or invalid by now
+                    capture.end()  # so that the device can be used again
                 raise
         return capture.segments
 

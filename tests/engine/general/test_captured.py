@@ -1,11 +1,13 @@
 """Forwards that are recorded and replayed: the same logits and tokens, few shapes, and none where recording fails. A stand-in runs steps again."""
 
+import gc
+
 import pytest
 import torch
 
 from specbatch.engine.general import runner as runners
 from specbatch.engine.general.cache import SlotView
-from specbatch.engine.general.captured import CapturedForwards, Shape
+from specbatch.engine.general.captured import CapturedForwards, Shape, recorder
 from specbatch.engine.general.drafter import ModelDrafter
 from specbatch.engine.general.model import CausalLM
 from specbatch.engine.make_engine import describe
@@ -131,3 +133,21 @@ def test_on_a_gpu_graphs_give_the_tokens_of_forwards_as_they_are(kind, monkeypat
     assert len(engine.target.captured) > 1
     monkeypatch.setattr(CausalLM, "capture_forwards", lambda model, **_: None)
     assert run()[0] == got
+
+
+@pytest.mark.gpu
+def test_a_gpu_without_memory_for_a_capture_raises_and_the_process_lives_on():
+    device, made = torch.device("cuda", 0), []
+    record = recorder(device)
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(torch.cuda.memory_reserved(device) / torch.cuda.mem_get_info(device)[1])
+    try:
+        with pytest.raises(torch.OutOfMemoryError):
+            record(lambda: made.append(0))
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    gc.collect()  # the graph that was not captured
+    place = torch.zeros(1, device=device)
+    record(lambda: place.add_(1))()
+    assert place.item() == 1
+    assert not made

@@ -41,7 +41,8 @@ def delays(monkeypatch):
     cycles, run, post = random.Random(5), Lane.run, Mailbox.post
 
     def delayed(self, work):
-        run(self, lambda: (torch.cuda._sleep(cycles.randrange(400_000)), work()))
+        run(self, lambda: torch.cuda._sleep(cycles.randrange(400_000)))
+        return run(self, work)
 
     def posted(self, tensor, place):
         run(self.source, lambda: torch.cuda._sleep(cycles.randrange(400_000)))
