@@ -39,6 +39,7 @@ GATED = 128  # tokens up to which gates are the linear's own: a tile takes no mo
 BLOCKS = 64  # tokens, above which cuBLAS is faster by blocks
 WIDE = 512  # and with weights made wide, by the bytes of it
 EARLY = 64  # tokens up to which the linear may start before its inputs are rounded
+_LONG = 16 << 20  # bytes of weights in registers, beside which attention that waits costs more than it spares
 _CAPABILITY = (8, 9)  # that converts FP8
 _ROOMY = (9, 10)  # whose programs may have 227 KiB of shared memory
 AnyTile = Config | Few | w8a8_wgmma.Tile
@@ -115,7 +116,7 @@ def rounded(x: Tensor, group: int, norm: Tensor | None = None, eps: float = 0.0,
     round_inputs[(tokens, triton.cdiv(ins, width))](
         x, norm, values, scales, ins, groups, tokens, eps,
         width=width, by_group=by_group, normed=norm is not None, back=back, early=tokens <= EARLY,
-        num_warps=max(1, min(16, width // 512)), **overlap(x.device),
+        num_warps=max(1, min(16, width // 256)), **overlap(x.device),
     )  # fmt: skip
     return Rounded(values, scales.t(), x.dtype)
 
@@ -188,7 +189,7 @@ def _run(
             block_n=use.block_n, block_k=block_k, tail=tail, count=tokens,
             pieces=triton.cdiv(block_k, GROUP), tail_pieces=triton.cdiv(tail, GROUP),
             rounding=x.scales is None, normed=x.norm is not None, even_n=outs % use.block_n == 0,
-            even_k=rest == tail, early=True, num_warps=use.warps, **flags,
+            even_k=rest == tail, early=gated or kind == plain.RESIDUAL or weight.values.nbytes < _LONG, num_warps=use.warps, **flags,
         )  # fmt: skip
         return out, None
     assert x.scales is not None

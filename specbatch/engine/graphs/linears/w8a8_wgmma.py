@@ -28,6 +28,7 @@ FEWEST, MOST = 9, 64  # tokens; a benchmark sets the most to 0 for the kernel in
 _LONG = 16 << 20  # bytes of weights: shorter ones were not tried
 _SHARED = 225 << 10  # bytes of a multiprocessor's shared memory: the kernel that rounds the next inputs fits beside it
 _BARRIERS = 512  # bytes, and more than they take
+_ATTENTION = 32  # tokens up to which attention that waits beside queries, keys and values costs more than it spares
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +153,7 @@ def multiplied(
         block_n=tile.block_n, block_t=block_t, of_step=tile.of_step, stages=tile.stages, split=tile.split,
         room=triton.next_power_of_2(_steps(ins, tile.of_step, tile.split) * tile.of_step), by_group=weight.scales.shape[1] > 1, gated=gated,
         rounds=rounded is not None, kind=plain.NOTHING if extra is None else kind,
+        early=gated or kind == plain.RESIDUAL or tokens > _ATTENTION,
         warps=tile.warps, num_warps=tile.warps, **overlap(device),
     )  # fmt: skip
     return out, rounded, scales

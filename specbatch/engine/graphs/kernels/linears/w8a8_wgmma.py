@@ -30,7 +30,7 @@ _GROUP = gl.constexpr(128)
 def on_wgmma_fp8(
     x, x_scales, weight, scales, extra, out, rounded, rounded_scales, scratch, counters, tokens, outs, ins, columns, rows, x_stride,
     block_n: gl.constexpr, block_t: gl.constexpr, of_step: gl.constexpr, stages: gl.constexpr, split: gl.constexpr, room: gl.constexpr,
-    by_group: gl.constexpr, gated: gl.constexpr, rounds: gl.constexpr, kind: gl.constexpr,
+    by_group: gl.constexpr, gated: gl.constexpr, rounds: gl.constexpr, kind: gl.constexpr, early: gl.constexpr,
     overlapped: gl.constexpr, warps: gl.constexpr,
 ):  # fmt: skip
     """A tile of block_n outputs of all tokens, or one of `split` stretches of its inputs, `of_step` groups of them a step.
@@ -40,8 +40,9 @@ def on_wgmma_fp8(
         else there is one of each output and of each token
     stages: steps on their way, of which all weights are asked for before the wait
     room: for the scales of a program's groups
+    early: the next kernel may start at once
     """
-    if overlapped:
+    if overlapped and early:
         let_next_start()
     tile, part = gl.program_id(0), gl.program_id(1)
     first = tile * block_n
@@ -131,6 +132,8 @@ def on_wgmma_fp8(
             stage = 0
             phase ^= 1
 
+    if overlapped and not early:
+        let_next_start()
     last = True
     if split > 1:
         acc, last = of_all_parts(acc, scratch, counters, tile, part, split, layout)
